@@ -9,7 +9,7 @@
 # %% [markdown]
 # # Answers from a file
 #
-# The answers of a model that is not run here, matched to the questions by their words or their `question_id`. An answer
+# A model's answers from a file or a data set, matched to the questions by their words or their `question_id`. An answer
 # is graded unless the file has a grade for it. Needs the file and `questions.parquet`.
 
 # %% tags=["parameters"]

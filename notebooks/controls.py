@@ -121,7 +121,7 @@ HTML(controls.learned_from_html(learned))
 # strength of the L2 penalty. The paper's probe always reads the last layer.
 
 # %% tags=["remove-input"]
-controls.layers_chart(controls.layers(estimators, readers, seeds))
+controls.layers_chart(controls.layers(estimators, readers, seeds)) or Markdown(controls.NO_PROBE)
 
 # %% [markdown]
 # ## How much training data is enough
@@ -138,8 +138,8 @@ HTML(controls.learning_curve_html(curve))
 # %% [markdown]
 # ## Layer, penalty and training answers together
 #
-# In a run with a sweep, the switches change the heatmap and both curves. At first they show what validation chooses, as
-# the report's probe does. The values are AUROC within task on in-distribution test answers, with the first seed. They
+# In a run with a sweep, the switches change the heatmap and both curves. At first they show what validation chooses of
+# all layers, which is the report's probe if the grid tries all of them. The values are AUROC within task on in-distribution test answers, with the first seed. They
 # are here to look at: choosing the best of them would be selection on test answers. The AUROC on validation, by which
 # the report's probes choose, is in the tooltip and in the table.
 

@@ -44,7 +44,7 @@ models = list(answers)
 examples = plateau.mark(cells.read_rows(rows, models, methods, seeds), estimators)
 grades = grading.grades(answers, judged)
 files.write_parquet(out, grades)
-table = grading.heatmaps_under(examples, grades, models, tasks, readers)
+table = grading.heatmaps_under(examples, grades, models, tasks, readers, methods)
 sentences = grading.grading_sentences(table) + grading.run_sentences(grades, tasks)
 Markdown(sentences + grading.judged_sentences(grades))
 

@@ -9,9 +9,9 @@
 # %% [markdown]
 # # Can a language model tell when an answer is wrong?
 #
-# Its own answers, or another model's? Language models answered real questions, and each answer was graded. Two kinds
-# of estimators of confidence were then trained on the grades. A **probe** is a classifier on a model's hidden states.
-# **LoRA + Prompt** is the model itself, fine-tuned to say whether an answer is correct.
+# Its own answers, or another model's? Language models answered real questions, and each answer was graded. Estimators of
+# confidence, of one or two kinds, were then trained on the grades. A **probe** is a classifier on a model's hidden
+# states. **LoRA + Prompt** is the model itself, fine-tuned to say whether an answer is correct.
 
 # %% tags=["parameters"]
 # Needs all rows and answers, and the estimators' cards; no language model is loaded.
@@ -47,7 +47,7 @@ by_task, samples = scores.by_task(examples), bootstrap.samples(examples)
 measured = cells.measure(examples, by_task, tasks, samples)
 primary = claims.corrected(examples, measured, samples, readers, tasks)
 shown = cells.enough(measured)
-table = cells.heatmap_table(shown, models, tasks, readers)
+table = cells.heatmap_table(shown, models, tasks, readers, methods)
 files.write_parquet(out, table)
 baseline = landing.best_untrained(examples, readers, tasks)
 paired = gains.paired(examples, tasks, models, readers, baseline)
@@ -68,7 +68,7 @@ HTML(landing.caption_html(table, baseline, links))
 Markdown(heatmaps.heatmaps_sentences(table, primary, links) + plateau.elsewhere(estimators, examples))
 
 # %% [markdown]
-# For other tasks, answer lengths or metrics, or only the disagreements, [Recompute](run/recompute.ipynb) draws both
+# For other tasks, answer lengths or metrics, or only the disagreements, [Recompute](run/recompute.ipynb) draws the
 # heatmaps anew in your browser. Its address holds what you chose, so you can send it.
 
 # %% tags=["remove-input"]

@@ -26,7 +26,7 @@ from whoknows.report.pages import settings
 
 table = settings.read(search, models)
 files.write_parquet(out, table)
-Markdown(settings.preferred(table))
+Markdown(settings.preferred(table, models))
 
 # %% tags=["remove-input"]
 settings.search_curve(table)

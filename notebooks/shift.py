@@ -68,8 +68,8 @@ HTML(shift.shift_html(table))
 # it reads nothing. The probe is trained on other answers of the same model.
 #
 # A frame marks the task that was trained on. The cells of one column score the same test answers, so they can be
-# compared. Those of one row cannot, since tasks differ in difficulty. The last row is the report's own probe. It was
-# trained on all of these tasks together, and so on more answers.
+# compared. Those of one row cannot, since tasks differ in difficulty. The row *all of these*, in a grid with probes, is
+# the report's own probe. It was trained on all of these tasks together, and so on more answers.
 
 # %% tags=["remove-input"]
 frames = {scored: files.read_parquet(path) for scored, path in answers.items()}

@@ -178,6 +178,8 @@ def test_no_place_of_the_heatmaps_is_left_out():
         ("B", "probe", "a", "a"),
         ("all", "probe", "a\nread by a", "a"),
     ]
+    alone = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), TASKS), ["a", "b"], TASKS, None, ["probe"])
+    assert {*table["method"]} == {"probe", "lora_prompt"} and {*alone["method"]} == {"probe"}, "what the grid has"
 
 
 def read(folder):
@@ -206,7 +208,7 @@ def test_without_any_rows_everything_is_missing(tmp_path):
     rows = read(tmp_path)
     table = cells.heatmap_table(cells.measure(rows, scores.by_task(rows), TASKS), ["a", "b"], TASKS)
     assert len(table) == len(cells.test_sets(TASKS, [])) * 2 * (4 + 4 + 8)
-    assert set(table["reason"]) == {"no rows: its stage failed or did not finish, or the grid leaves it out"}
+    assert set(table["reason"]) == {cells.ABSENT}
     assert table[["auroc", "low", "ece", "accuracy", "n", "n_right", "seeds"]].isna().all(axis=None)
     json.dumps(heatmaps.heatmaps_chart(table, ["a", "b"], "heatmaps").to_dict(), allow_nan=False)
     assert controls.baselines_html(cells.baseline_table(cells.measure(rows, scores.by_task(rows), TASKS))) == ""

@@ -58,9 +58,11 @@ def write_rows(folder: Path, models: list[str], without: str = "") -> None:
             )
 
     for k, reader in enumerate(models):
-        likelihood = pd.concat(rows("likelihood", "", "", 1.0))
-        files.write_parquet(folder / f"likelihood/{reader}.parquet", likelihood[likelihood["scored"] == reader])
-        files.write_parquet(folder / f"zero_shot/{reader}.parquet", pd.concat(rows("zero_shot", reader, "", 0.1)))
+        plain = pd.concat([*rows("likelihood", "", "", 1.0), *rows("zero_shot", reader, "", 0.1)])
+        plain = pd.concat([plain, plain.assign(split="validation", question_id="held-" + plain["question_id"])])
+        for method, some in plain.groupby("method"):
+            own = some[(some["scored"] == reader) | (method == "zero_shot")]
+            files.write_parquet(folder / f"{method}/{reader}.parquet", own)
         for j, trained_on in enumerate(models):
             for method in ("probe", "lora_prompt"):
                 if f"{method}-{reader}_{trained_on}_seed0" != without:
@@ -432,7 +434,7 @@ def test_a_missing_cell_says_why(opened):
     labels = opened.read(
         "[...document.querySelectorAll('svg.marks')[0].querySelectorAll('[aria-label]')].map(m => m.ariaLabel)"
     )
-    assert any("no rows: its stage failed" in label for label in labels)
+    assert any("no rows: nothing can be learned" in label for label in labels)
     assert FAILED in opened.read("document.querySelector('.admonition.warning a').href")
 
 
@@ -453,7 +455,7 @@ def test_every_chart_has_a_description_and_a_table(opened, table):
     opened.visit()
     labels = opened.read("[...document.querySelectorAll('.chart [role=graphics-document]')].map(c => c.ariaLabel)")
     heatmaps, gains = labels
-    assert heatmaps.startswith("Heatmaps of AUROC") and re.match(r"AUROC of \d+ cells less that of", gains)
+    assert heatmaps.startswith("Heatmaps of AUROC") and re.match(r"AUROC of cells, \d+ in all, less that of", gains)
     folded = "[...document.querySelectorAll('details > summary')].map(summary => summary.textContent)"
     assert any(title.startswith("Differences from the training-free baseline") for title in opened.read(folded))
     beneath = opened.read("document.querySelector('details:has(table.dataframe)').textContent")

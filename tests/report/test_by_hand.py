@@ -411,7 +411,7 @@ def cell_of(line) -> tuple:
 def reason(hand, cell: tuple, tasks: list[str]) -> str:
     """Why a cell has no value, or "" if it has one."""
     if cell not in hand.seeds:
-        return "no rows: its stage failed or did not finish, or the grid leaves it out"
+        return "no rows: nothing can be learned from these answers, its stage did not finish, or the grid leaves it out"
     rarer = hand.rarer(cell[3], tasks)
     if not rarer:
         return "; ".join(f"{task}: no right answer among the test answers" for task in tasks)

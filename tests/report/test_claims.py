@@ -49,7 +49,11 @@ def test_who_stands_for_whom_is_decided_without_test_answers():
     rows = planted(lambda *_: 1.0)
     assert claims.roles(rows, ["weak", "strong"], ["trivia_qa"]) == {"Mistral": "strong", "LLaMA-2": "weak"}
     rows = pd.concat([rows[rows["split"] == "test"], held("weak", 50), held("strong", 40), held("other", 45)])
-    assert claims.roles(rows, ["strong", "other", "weak"], ["trivia_qa"]) == {"Mistral": "weak", "LLaMA-2": "strong"}
+    three = ["strong", "other", "weak"]
+    assert claims.roles(rows, three, ["trivia_qa"]) == {"Mistral": "weak", "LLaMA-2": "strong"}
+    untrained = rows[rows["scored"] != "strong"]  # such as one that is always right
+    assert claims.roles(untrained, three, ["trivia_qa"]) == {"Mistral": "weak", "LLaMA-2": "other"}
+    assert claims.roles(rows.iloc[:0], three, ["trivia_qa"]) == {"Mistral": "strong", "LLaMA-2": "weak"}
 
 
 def measured(rows):

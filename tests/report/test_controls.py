@@ -112,6 +112,7 @@ def test_a_contest_without_a_probe_has_values_and_no_differences():
     table = controls.contest(graded({"lora_prompt": 1.0}), ["a"], TASKS)
     assert table["auroc"].notna().all() and table["difference"].isna().all()
     assert controls.contest_sentences(table) == "There is no probe to compare with yet."
+    assert controls.learning_curve_chart(controls.learning_curve(graded({"lora_prompt": 1.0}), TASKS)) is None
 
 
 def test_few_right_answers_get_no_value():
@@ -202,7 +203,8 @@ def test_layers_are_those_of_the_probes_that_judge_their_own(tmp_path):
     table = controls.layers(tmp_path, ["a", "b"], [0, 1])
     assert table["validation_auroc"].tolist() == pytest.approx([0.6, 0.5, 0.6])
     assert table["chosen"].tolist() == [True, False, True] and table["depth"].tolist() == [0, 0.5, 1]
-    assert controls.layers_chart(table).to_dict() and controls.layers(tmp_path / "nothing", ["a"], [0]).empty
+    assert controls.layers_chart(table).to_dict()
+    assert controls.layers_chart(controls.layers(tmp_path / "nothing", ["a"], [0])) is None
 
 
 def taught(auroc: dict[str, float], method="probe", **names) -> pd.DataFrame:
@@ -268,7 +270,7 @@ def test_estimators_are_compared_with_the_self_trained_one_of_their_method():
         f"{one} −0.05 (exploratory).",
         "- **a**, on its own answers, LoRA + Prompt: b +0.05 (exploratory); all models +0.20 (exploratory).",
         "- **b**, with a as its reader, Probe: a −0.30 (exploratory); all models −0.10 (exploratory).",
-        "- **b**, with a as its reader, LoRA + Prompt: a no value.",
+        "- **b**, with a as its reader, LoRA + Prompt: a with no self-trained one to compare with.",
     ]
     html = controls.learned_from_html(table)
     assert (

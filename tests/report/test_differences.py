@@ -128,6 +128,7 @@ def test_a_missing_method_or_model_leaves_out_what_needs_it():
         nothing = differences.of_grid(few, ["a", "b"], TASKS)
         says = differences.differences_sentences(nothing)
         assert nothing.empty and says.endswith("no two estimators of the kinds compared here score the same answers.")
+        assert differences.differences_html(nothing) == ""
 
 
 def test_chart_table_and_findings_say_the_same():
@@ -138,6 +139,7 @@ def test_chart_table_and_findings_say_the_same():
     assert one.endswith("of 1; the differences are −0.06.")
     html, chart = differences.differences_html(table), differences.differences_chart(table).to_dict()
     values = [line for lines in chart["datasets"].values() for line in lines]
+    assert f"cells, {len(table)} in all, 6 of them significant, " in chart["description"]
     assert len(values) == len(table) and all(style.signed(value, 3) in html for value in table["estimate"])
     assert html.count("<td>exploratory</td>") == 4 and "<td>A and B</td>" in html
 

@@ -101,8 +101,8 @@ def test_tasks_that_the_judge_grades_keep_its_grades_and_the_page_says_so(tmp_pa
     for name in ("exact", "f1"):
         assert table[name].equals(table["contains"].rename(name))
     sentence = (
-        " The run has graded the answers to `made_up` by a judge model. Only those graded by exact match or "
-        "containment are graded in other ways here; all others keep the run's grades."
+        " The run has graded the answers to `made_up` by a judge model. Only answers to questions that are graded by "
+        "exact match or containment are graded in other ways here; all others keep the run's grades."
     )
     assert grading.run_sentences(table, TASKS) == sentence and grading.judged_sentences(table) == ""
 
@@ -120,15 +120,25 @@ def test_the_page_names_the_grading_that_each_task_has(tmp_path):
     for kind, how in kinds.items():
         said = grading.run_sentences(graded(tmp_path, kind=kind), TASKS)
         assert said.startswith(f" The run has graded the answers to `made_up` by {how}.")
-        assert ("Only those" in said) == (kind != "open")
+        assert ("Only answers" in said) == (kind != "open")
     several = {"task": ["a", "mmlu_x", "mmlu_y", "b", "c"], "kind": ["open", "choice", "choice", "open", "number"]}
     table = graded(tmp_path, **several, split=["test"] * 4 + ["train"])
     assert grading.run_sentences(table, [{"name": name, "role": "train"} for name in ("a", "b", "c", "mmlu")]) == (
         " The run has graded the answers to `a`, `b` by exact match or containment; the answers to `mmlu` by the "
-        "letter of the choice. Only those graded by exact match or containment are graded in other ways here; all "
-        "others keep the run's grades."
+        "letter of the choice. Only answers to questions that are graded by exact match or containment are graded in "
+        "other ways here; all others keep the run's grades."
     )
     assert "containment" not in "".join(grading.GRADINGS.values()), "of some tasks it would not be true"
+
+
+def test_grades_that_came_with_the_answers_are_not_said_to_be_the_runs(tmp_path):
+    table = graded(tmp_path, given=[True, False, True, True, False], task=["x", "x", "y", "x", "x"])
+    assert grading.run_sentences(table, [{"name": name, "role": "train"} for name in "xy"]) == (
+        " The run has graded the answers of a to `x`, `y` by the grades that came with them; "
+        "the answers to `x` by exact match or containment."
+    )
+    assert grading.held_sentences(table).startswith("Of 2 open test questions")
+    assert grading.held_sentences(table.assign(given=True)).startswith("The run has graded no answer to an open")
 
 
 def test_agreement_counts_test_answers(tmp_path):
@@ -158,7 +168,9 @@ def test_what_the_question_holds_is_counted(tmp_path):
     )
     choices = graded(tmp_path, question=asked, kind="choice")
     assert not choices[["held", "echo"]].any(axis=None)
-    assert grading.held_sentences(choices) == "No test question is open, so that this does not apply here."
+    assert grading.held_sentences(choices) == (
+        "The run has graded no answer to an open test question, so that this does not apply here."
+    )
 
 
 def test_another_name_that_the_question_holds_is_right_in_no_grading(tmp_path):

@@ -156,8 +156,10 @@ def test_what_is_missing_is_compared_with_nothing():
     none = compared(whole[whole["method"] != "likelihood"])[0]
     assert "Whether training helps over answer likelihood" in landing.answer(none, "likelihood")
     assert landing.answer(compared(whole[whole["method"] == "likelihood"])[0], "likelihood") == (
-        '<p class="answer">Nothing can be compared yet.</p>'
+        '<p class="answer">No difference could be tested.</p>'
     )
+    lead = landing.answer(table.iloc[:0], "likelihood", "Yes, better than chance.")
+    assert lead == '<p class="answer">Yes, better than chance. No difference could be tested.</p>'
 
 
 def test_training_is_compared_with_the_baseline_on_the_answers_that_both_have_scored():
@@ -186,13 +188,25 @@ def test_the_best_that_needs_no_training_is_chosen_on_validation():
     trained = {("probe", "a", "a", "a"): 9.0}
     rows = pd.concat([run_of(strong | asked | trained), run_of(weak | asked | trained, "validation")])
     assert landing.best_untrained(rows, MODELS, TASKS) == "zero_shot", "on test answers the likelihood is the best"
-    assert landing.best_untrained(run_of(strong | asked), MODELS, TASKS) == "likelihood", "without validation answers"
+    assert landing.best_untrained(run_of(strong | asked), MODELS, TASKS) == "", "without validation answers"
     assert landing.best_untrained(run_of(trained), MODELS, TASKS) == ""
     others = {
         (method, "", at, m): value for m in MODELS for method, at, value in (("token_min", "", 2.0), ("lora", m, 9.0))
     }
     rows = pd.concat([rows, run_of(others, "validation")])
     assert landing.best_untrained(rows, MODELS, TASKS) == "token_min", "of the controls those that need no training"
+
+
+def test_a_model_whose_validation_answers_cannot_tell_has_no_part_in_the_choice():
+    strengths = {(m, r, "", s): at for s in MODELS for m, r, at in (("likelihood", "", 0.0), ("zero_shot", s, 1.0))}
+    strengths |= {("token_min", "", "", "a"): 9.0}
+    rows = run_of(strengths, "validation")
+    of_b = rows["scored"] == "b"
+    assert landing.best_untrained(rows, MODELS, TASKS) == "zero_shot", "token_min has no value of b"
+    assert landing.best_untrained(rows[~of_b], MODELS, TASKS) == "token_min"
+    alike = rows.assign(correct=rows["correct"] & ~of_b)
+    assert landing.best_untrained(alike, MODELS, TASKS) == "token_min", "all answers of b are wrong"
+    assert landing.best_untrained(alike[of_b], MODELS, TASKS) == "", "and none is said to be the best of them"
 
 
 def table_of(probe, lora, method=INSIGNIFICANT, self=INSIGNIFICANT):

@@ -42,6 +42,8 @@ def test_a_stages_table_has_titles_and_counts_but_no_comma_in_a_seed(tmp_path):
         ("lora_prompt_all_models", "LoRA + Prompt, all models"),
         ("lora_prompt_without_cities", "LoRA + Prompt, without cities"),
         ("probe_only_cities", "Probe, cities alone"),
+        ("probe_without_my-own.v2", "Probe, without my-own.v2"),
+        ("probe_only_2024", "Probe, 2024 alone"),
         ("probe_n1000", "Probe, 1,000 training answers"),
         ("probe_one_each", "Probe, one answer to each question"),
         ("probe_mean", "Probe, mean over the answer"),
@@ -59,6 +61,14 @@ def test_a_year_that_a_model_answered_stays_a_year(tmp_path):
     assert shown(tmp_path, answered.examples(given))[1][2:4] == ["1912", "1912"]
     counted = pd.DataFrame({"nq_open": [1912]}, index=["trivia_qa"]).to_html()
     assert shown(tmp_path, counted) == [["", "nq_<wbr>open"], ["trivia_<wbr>qa", "1,912"]]
+
+
+def test_a_name_of_digits_stays_as_it_is_and_what_is_missing_has_a_dash(tmp_path):
+    lines = pd.DataFrame({"Task": ["2024", "007"], "Right": [1912, 7], "AUROC of likelihood": [float("nan"), 0.5]})
+    assert shown(tmp_path, lines.to_html(index=False))[1:] == [["2024", "1,912", "—"], ["007", "7", "0.5"]]
+    assert [line[0] for line in shown(tmp_path, lines.set_index("Task").rename_axis(None).to_html())] == [
+        "", "2024", "007",
+    ]  # fmt: skip
 
 
 def test_a_table_that_a_page_takes_from_a_file_has_a_true_minus():
@@ -85,6 +95,7 @@ def test_an_output_without_text_is_not_shown(tmp_path):
         {"text/markdown": "", "text/plain": "<Markdown object>"},
         {"text/plain": "1"},
         {"text/html": ["<p>", "</p>"]},
+        {"text/html": pd.DataFrame(columns=["Method"]).to_html(index=False)},
     )
     outputs = [new_output("display_data", data=data) for data in texts]
     nbformat.write(new_notebook(cells=[new_code_cell("1", outputs=outputs)]), tmp_path / "probe-a.ipynb")

@@ -84,6 +84,7 @@ def test_grades_and_log_probabilities_in_the_file_stand(tmp_path, yes, no):
     ]
     answers, sentence = read(tmp_path, rows, {"answer": "reply", "correct": "ok", "logprob": "lp"})
     assert answers["correct"].tolist() == [True, False] * 3 + [True], "the last one was graded here"
+    assert answers["given"].tolist() == [True] * 6 + [False]
     assert answers["correct"].dtype == bool
     np.testing.assert_array_equal(answers["sum_logprob"], np.float32([-0.5, -1, -1.5, -2, -2.5, np.nan, np.nan]))
     assert "graded in the file: 6; graded here: 1; with a logprob: 5." in sentence

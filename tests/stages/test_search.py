@@ -264,7 +264,7 @@ def two():
 
 
 def test_a_sentence_says_what_validation_prefers_and_whether_the_grid_uses_it(two):
-    assert settings.preferred(two) == (
+    assert settings.preferred(two, ["a", "b"]) == (
         "For a, validation prefers the learning rate 0.001 (AUROC 0.800) among 2, and the grid uses it. "
         "For b, validation prefers the learning rate 0.001 (AUROC 0.900) among 2, but the grid uses 3e-05 (0.550)."
     )
@@ -307,11 +307,12 @@ def test_a_reader_that_has_nothing_to_learn_from_its_own_answers_has_no_search(t
     frames = answered()
     frames["one"].loc[frames["one"]["split"] == "train", "correct"] = False
     table = run(None, tmp_path, frames, load=None)
-    assert table.empty and settings.read(str(tmp_path), ["one"]).empty and not settings.preferred(table)
+    assert table.empty and settings.read(str(tmp_path), ["one"]).empty
+    assert settings.preferred(table, ["one"]).startswith("There is no search of one: nothing can be learned from")
+    assert settings.search_curve(table) is None and settings.sizes_chart(table) is None
     files.write_parquet(tmp_path / "two.parquet", two)
     pd.testing.assert_frame_equal(settings.read(str(tmp_path), ["one", "two"]), two, check_dtype=False, check_like=True)
-    for chart in (settings.search_curve, settings.sizes_chart):
-        assert "<svg" in vl_convert.vegalite_to_svg(chart(table).to_dict())
+    assert settings.preferred(two, ["one", "a", "b"]).endswith("or the stage did not finish.")
 
 
 def test_no_search_is_one_sentence(tmp_path):

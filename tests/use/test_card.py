@@ -243,7 +243,10 @@ def test_a_reader_from_a_gguf_file_is_named_as_transformers_takes_it(tmp_path):
 def test_who_graded_is_said(tmp_path):
     """Of the judge its card has what `rows.judges` found among the answers."""
     cards.write(estimator(tmp_path / "words"), some_rows())
-    assert "by comparing words with accepted\nanswers, and a question" in (tmp_path / "words/README.md").read_text()
+    assert (
+        "there, all others by comparing words with accepted answers, and a question"
+        in (tmp_path / "words/README.md").read_text()
+    )
     frame = pd.concat([answers(task=task).assign(kind="judge http://localhost/v1 wise one") for task in "ab"])
     judged = judges(pd.concat([frame, answers(task="c")]))
     assert judged == {"judged": {"a": "wise one", "b": "wise one"}} and judges(answers()) == {}

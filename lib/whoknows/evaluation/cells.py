@@ -25,6 +25,8 @@ READINGS = {
 }
 COMPARED = ("probe", "lora_prompt")  # the trained methods that pages compare with each other
 ALL = "all"  # reader, trained on and scored, each by itself: A and B are parts of it
+# Why a place of the heatmaps has no rows.
+ABSENT = "no rows: nothing can be learned from these answers, its stage did not finish, or the grid leaves it out"
 MOST_FOR_ALL = 4  # models that read and are scored; more have too many combinations for one picture
 
 
@@ -219,26 +221,29 @@ def heatmap_axes(cells: pd.DataFrame, reading: str) -> pd.DataFrame:
 
 
 def heatmap_table(
-    cells: pd.DataFrame, models: list[str], tasks: list[dict], readers: list[str] | None = None
-) -> pd.DataFrame:
+    cells: pd.DataFrame, models: list[str], tasks: list[dict], readers: list[str] | None = None,
+    methods: Sequence[str] = COMPARED,
+) -> pd.DataFrame:  # fmt: skip
     """Everything that the heatmaps show: all readings, all test sets, and no place left out.
 
     Args:
         cells: as `measure` returns.
         models: those on both axes; `readers` those that read, None for all.
+        methods: the grid's, which have places without rows, too.
 
     Returns:
         The columns of `measure`, reading and model: one line per (test_set, reading, method, model, trained_on). A
-        place without rows has no auroc and says why in reason. The MLP probe has places only if it has rows.
+        place without rows has no auroc and says why in reason. Another method, such as the MLP probe, has places only
+        if it has rows.
     """
-    methods = [m for m in TRAINED if m != "probe_mlp" or m in set(cells["method"])]
+    methods = [method for method in TRAINED if method in {*methods, *cells["method"]}]
     sides = {"test_set": list(test_sets(tasks, [])), "method": methods}
     sides |= {"reader": models if readers is None else readers, "trained_on": models, "scored": models}
     places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False)
     places = places.merge(cells, "left", list(sides))
     absent = places["reason"].isna()
     elsewhere = ~absent.groupby([places[name] for name in CELL]).transform("all")  # rows of another test set
-    places.loc[absent, "reason"] = "no rows: its stage failed or did not finish, or the grid leaves it out"
+    places.loc[absent, "reason"] = ABSENT
     places.loc[absent & elsewhere, "reason"] = "no test answers"
     counts = ["n", "n_right", "n_rarer", "n_tasks", "of_tasks", "seeds"]
     places = places.astype(dict.fromkeys(counts, "Int64"))

@@ -16,9 +16,10 @@ TABLE = re.compile(r'<table[^>]*class="dataframe(?![^"]*(?:texts|examples))[^"]*
 ROW = re.compile(r"<tr\b.*?</tr>", re.DOTALL)
 CELL = re.compile(r"(<t[hd][^>]*>)([^<]*)(</t[hd]>)")
 PERCENT = re.compile(r"(?<=\d) (?=%)")
+NAMES = {"seed", "task", "scored", "reader", "model", "trained on"}  # columns whose digits are no counts
 VARIANTS = {  # of a method, by what is added to its name
-    rf"{LEFT_OUT}(\w+)": ", without {}",
-    rf"{ONLY}(\w+)": ", {} alone",
+    rf"{LEFT_OUT}([\w.-]+)": ", without {}",
+    rf"{ONLY}([\w.-]+)": ", {} alone",
     r"_n(\d+)": ", {} training answers",
     r"_one_each()": ", one answer to each question",
     r"_all_models()": ", all models",
@@ -26,7 +27,10 @@ VARIANTS = {  # of a method, by what is added to its name
 
 
 def tables(notebook: NotebookNode) -> None:
-    """Puts the tables of a notebook's outputs into words, in place; those that hold texts stay as they are."""
+    """Puts the tables of a notebook's outputs into words, in place; those that hold texts stay as they are.
+
+    A table of headings alone is left out.
+    """
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             if html := output.get("data", {}).get("text/html"):
@@ -59,11 +63,13 @@ def title(method: str) -> str:
     for added, words in VARIANTS.items():
         matched = re.fullmatch(rf"(\w+?){added}", method)
         if method not in METHOD_TITLES and matched and matched[1] in METHOD_TITLES:
-            return METHOD_TITLES[matched[1]] + words.format(_grouped(matched[2]))
+            return METHOD_TITLES[matched[1]] + words.format(_grouped(matched[2]) if "answers" in words else matched[2])
     return METHOD_TITLES.get(method, method)
 
 
 def _in_words(table: str) -> str:
+    if "<td" not in table:
+        return ""
     heads: list[str] = []
 
     def row(line: re.Match) -> str:
@@ -72,17 +78,17 @@ def _in_words(table: str) -> str:
             heads = [text for _, text, _ in CELL.findall(line[0])]
             return CELL.sub(lambda cell: f"{cell[1]}{_breakable(cell[2])}{cell[3]}", line[0])
         of = iter(heads)
-        return CELL.sub(lambda cell: f"{cell[1]}{_cell(cell[2], next(of, ''))}{cell[3]}", line[0])
+        return CELL.sub(lambda cell: f"{cell[1]}{_cell(cell[2], next(of, ''), '<th' in cell[1])}{cell[3]}", line[0])
 
     return ROW.sub(row, table)
 
 
-def _cell(text: str, head: str) -> str:
+def _cell(text: str, head: str, is_heading: bool) -> str:
     if head.lower() == "method":
         return title(text)
-    if head.lower() == "seed":
-        return text
-    return _breakable(_grouped(text))
+    if is_heading or head.lower() in NAMES:  # such as a task called 2024
+        return _breakable(text)
+    return "—" if text == "NaN" else _breakable(_grouped(text))
 
 
 def _breakable(text: str) -> str:

@@ -48,8 +48,8 @@ def read(
         log: of the judge's verdicts; None asks no judge, see `judge.graded`.
 
     Returns:
-        (the questions that have an answer and a grade, in their order, with these and, if the file has a logprob,
-        sum_logprob, NaN where it is missing; how many there are, in words).
+        (the questions that have an answer and a grade, in their order, with these, given (whether the file has the
+        grade) and, if the file has a logprob, sum_logprob, NaN where it is missing; how many there are, in words).
 
     Raises:
         WhoknowsError: the file or one of its lines is wrong, or nothing can be learned from its answers.
@@ -68,7 +68,7 @@ def read(
     letterless = pd.Series(texts)[ungraded & (answers["kind"] == GRADINGS["choice"])].map(chosen).isna().sum()
     unread = f" Answers that name no letter of a choice, and are wrong: {letterless}." if letterless else ""
     sentence = _counted(len(asked), strangers, grades, logprobs, by_judge.sum()) + unread
-    answers = judge.graded(answers.assign(answer=texts), log, list(grades))
+    answers = judge.graded(answers.assign(answer=texts, given=~ungraded), log, list(grades))
     if any(value is not None for value in logprobs):
         answers["sum_logprob"] = np.array([by_question[name][2] for name in answers["question_id"]], np.float32)
     if log is None and by_judge.any():

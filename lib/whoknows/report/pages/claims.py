@@ -82,13 +82,14 @@ def load() -> list[Claim]:
 def roles(rows: pd.DataFrame, models: list[str], tasks: list[str]) -> dict[str, str]:
     """The models that stand for Mistral, the figure's stronger model, and LLaMA-2, the weaker.
 
-    Of more than two models that read, they are the strongest and the weakest, by right validation answers: no test
-    answer takes part in the choice of what is tested. One alone is Mistral.
+    Of the models that read and have an estimator of their own answers, they are the strongest and the weakest, by right
+    validation answers: no test answer takes part in the choice of what is tested. One alone is Mistral.
     """
     held = rows[(rows["split"] == "validation") & rows["task"].isin(tasks)]
     held = held[held["method"].isin(COMPARED) & (held["trained_on"] == held["scored"])]  # which every page has
     counted = held.drop_duplicates(["scored", "question_id"]).groupby("scored")["correct"]
-    right = counted.sum().reindex(models, fill_value=0)
+    right = counted.sum().reindex(models)
+    right = right if right.isna().all() else right.dropna()
     ordered = right.sort_values(kind="stable", ascending=False).index
     return {"Mistral": ordered[0]} | ({"LLaMA-2": ordered[-1]} if len(ordered) > 1 else {})
 
@@ -133,7 +134,7 @@ def primary(
 ) -> tuple[pd.DataFrame, dict[str, str]]:  # fmt: skip
     """The primary hypotheses of a run: the contrasts of the claims on the first test set, in both readings.
 
-    All other comparisons are exploratory. With one model that reads, both readings are the same, and claims that
+    All other comparisons are exploratory. With one model of `roles`, both readings are the same, and claims that
     compare it with another are left out.
 
     Returns:
@@ -211,7 +212,7 @@ def _with_verdicts(lines: pd.DataFrame) -> pd.DataFrame:
     few = lines["n_rarer"] < MIN_PER_CLASS
     above, small = (lines["p_holm"] < ALPHA) & (lines["estimate"] > 0), lines["p_margin_holm"] < ALPHA
     why = {
-        "no other model that reads is here, to stand for LLaMA-2": lines["cells"] == "",
+        "no other model reads and has an estimator of its own answers, to stand for LLaMA-2": lines["cells"] == "",
         f"a cell rests on fewer than {MIN_PER_CLASS} right or wrong answers": few,
         "a cell is missing": lines["estimate"].isna(),
         f"a cell was {IMPROVING} when training ended": lines["unsettled"] == IMPROVING,
@@ -274,7 +275,7 @@ def verdicts_html(table: pd.DataFrame) -> str:
     by = [heads[s] + ("" if r == "figure" else f", reading {r}") for s, r in zip(table["source"], table["reading"])]
     wide = table.assign(by=by, says=table["verdict"].map(marks)).pivot(index="claim", columns="by", values="says")
     wide = wide.loc[table["claim"].unique(), list(dict.fromkeys(by))].reset_index().rename(columns={"claim": "Claim"})
-    wide = wide.fillna("not tested: it takes two models that read")
+    wide = wide.fillna("not tested: it takes two models with estimators of their own")
     return wide.rename_axis(columns=None).to_html(index=False, classes="verdicts")
 
 
@@ -306,11 +307,12 @@ def summary_sentences(verdicts: pd.DataFrame, players: dict[str, str], table: pd
         what = f"{len(wrong)} of its claims: {'; '.join(wrong)}"
         paragraphs.append(f"The description contradicts the values that it lists itself in {what}.")
     standing = (
-        f"Here {players['Mistral']} stands for Mistral, and {players['LLaMA-2']} for LLaMA-2: of all models that read, "
-        "they have the most and the fewest right answers to validation questions. No other model is in these tests."
+        f"Here {players['Mistral']} stands for Mistral, and {players['LLaMA-2']} for LLaMA-2: of the models that read "
+        "and have an estimator of their own answers, they have the most and the fewest right answers to validation "
+        "questions. No other model is in these tests."
         if len(players) > 1
-        else f"Here {players['Mistral']} alone reads, and stands for Mistral. What the description claims of two "
-        "models cannot be compared here, and is not tested."
+        else f"Here {players['Mistral']} alone reads and has an estimator of its own answers, and stands for Mistral. "
+        "What the description claims of two models cannot be compared here, and is not tested."
     )
     distinct, both = measured["hypothesis"].nunique(), ", of both readings," if len(players) > 1 else ""
     hypotheses = "hypothesis" if distinct == 1 else "hypotheses"

@@ -21,6 +21,7 @@ from whoknows.report.pages import claims, style
 from whoknows.report.pages.heatmaps import values_text
 from whoknows.report.pages.style import INK, ON_VALIDATION, WITHOUT_ZERO, dashes, family, hue, shapes, tipped
 
+NO_PROBE = "There is no probe to show."
 SIZE, ONE_EACH = "probe_n", "probe_one_each"
 ONE_LABEL = f"{ALL_MODELS}, one answer to each question"
 
@@ -168,12 +169,17 @@ def contest_chart(table: pd.DataFrame) -> alt.Chart:
     points = base.mark_point(filled=True, size=60, opacity=1).encode(x="auroc:Q")
     chart = alt.layer(style.rule_at(0.5), style.interval_bars(base, "AUROC", WITHOUT_ZERO), points, data=drawn)
     chart = chart.properties(width=380, height=style.row_step(drawn["label"])).facet(row=style.headed(drawn, "panel"))
-    described = f"AUROC of {len(order)} methods that score a model's own answers, with intervals"
+    described = f"AUROC of methods that score a model's own answers, {len(order)} in all, with intervals"
     return style.finished(chart, "contest", f"{described}; all values are in the table beneath.")
 
 
-def layers_chart(table: pd.DataFrame) -> alt.LayerChart:
-    """AUROC on validation by layer, a line for each model that scores its own answers; the chosen layers are ringed."""
+def layers_chart(table: pd.DataFrame) -> alt.LayerChart | None:
+    """AUROC on validation by layer, a line for each model that scores its own answers; the chosen layers are ringed.
+
+    None without any.
+    """
+    if table.empty:
+        return None
     drawn = table.round(4)
     x = alt.X("depth:Q", title="Depth of the layer (0 = embeddings, 1 = last)", scale=alt.Scale(domain=[0, 1]))
     base = tipped(alt.Chart(drawn), "scored", "layer", "depth", "validation_auroc").encode(x=x, y=ON_VALIDATION)
@@ -195,9 +201,11 @@ def _by_model(base: alt.Chart, models: pd.Series) -> alt.LayerChart:
     return base.mark_line(color=hue("probe")).encode(strokeDash=dash) + points.encode(shape=shape)
 
 
-def learning_curve_chart(table: pd.DataFrame) -> alt.LayerChart:
-    """AUROC of the probe against the number of training answers, a line with a band for each model."""
+def learning_curve_chart(table: pd.DataFrame) -> alt.LayerChart | None:
+    """AUROC of the probe by number of training answers, a line with a band for each model; None without any."""
     drawn = table.dropna(subset="auroc").filter(["scored", "size", "auroc", "low", "high"]).round(4)
+    if drawn.empty:
+        return None
     sizes = _sizes(drawn)
     x = alt.X("size:O", sort=[*sizes.values()], title="Training answers", axis=alt.Axis(labelAngle=0))
     drawn["size"] = drawn["size"].map(sizes)
@@ -273,7 +281,7 @@ def learned_from_html(table: pd.DataFrame) -> str:
 def learning_curve_html(table: pd.DataFrame) -> str:
     """The numbers of `learning_curve_chart` as an HTML table."""
     if table.empty:
-        return "<p>There is nothing to show yet.</p>"
+        return f"<p>{NO_PROBE}</p>"
     shown = table.assign(says=style.with_interval(table["auroc"], table["low"], table["high"]))
     sizes = _sizes(table)
     wide = shown.pivot(index="scored", columns="size", values="says")[[*sizes]].fillna("—").reset_index()
@@ -298,15 +306,20 @@ def learned_from_sentences(table: pd.DataFrame) -> str:
         return "There is no estimator that was trained on the answers of other models."
     for scored, by_model in others.groupby("scored", sort=False):
         for method, cells in by_model.groupby("method", sort=False):
-            values = [style.signed(value) if pd.notna(value) else "no value" for value in cells["difference"]]
-            verdicts = [f" ({verdict})" if pd.notna(verdict) else "" for verdict in cells["against"]]
-            parts = [f"{label} {value}{verdict}" for label, value, verdict in zip(cells["label"], values, verdicts)]
+            parts = [f"{line.label} {_from_self_trained(line)}" for line in cells.itertuples()]
             lines.append(f"- **{scored}**, {of[scored]}, {METHOD_TITLES[method]}: {'; '.join(parts)}.")
     lead = "AUROC by whose answers the estimator was trained on, less that of the self-trained one of the same method:"
     missing = {*table["method"]} - {*table.loc[table["trained_on"] == ALL_MODELS, "method"]}
     names = " or ".join(title for method, title in METHOD_TITLES.items() if method in missing)
     nothing = ["", f"This run has no {names} that was trained on all models' answers."] if names else []
     return "\n".join([lead, "", *lines, *nothing])
+
+
+def _from_self_trained(line) -> str:
+    if pd.notna(line.auroc) and pd.isna(line.against):
+        return "with no self-trained one to compare with"
+    value = style.signed(line.difference) if pd.notna(line.difference) else "no value"
+    return f"{value} ({line.against})" if pd.notna(line.against) else value
 
 
 def below_chance_sentences(table: pd.DataFrame) -> str:

@@ -119,14 +119,16 @@ def differences_chart(table: pd.DataFrame) -> alt.Chart | None:
     chart = chart.resolve_scale(y="independent").add_params(style.reading_switch(readings), questions)
     significant = drawn["says"].isin([ABOVE, BELOW]).sum()
     described = (
-        f"{len(drawn)} differences of AUROC between cells, with intervals; {significant} are significant; "
+        f"Differences of AUROC between cells, {len(drawn)} in all, {significant} of them significant, with intervals; "
         "all values are in the table beneath."
     )
     return style.finished(chart, "differences", described)
 
 
 def differences_html(table: pd.DataFrame) -> str:
-    """The numbers of `differences_chart` as HTML tables that fold away, one for each test set."""
+    """The numbers of `differences_chart` as HTML tables that fold away, one for each test set; "" if there are none."""
+    if table.empty:
+        return ""
     columns = {
         "kind": "Kind", "reading": "Reading", "what": "Of", "estimate": "Difference", "interval": "95 % interval",
         "p": "p", "p_holm": "p (Holm)", "n_rarer": "Right or wrong, the fewer", "says": "Verdict",

@@ -67,7 +67,8 @@ def of_cells(
         test_set, reader, trained_on, scored and method, no place left out, and what `bootstrap.tested` returns, missing
         where there is no such difference.
     """
-    asked, parts = [(method, *place) for place in _places(models, readers) for method in COMPARED], []
+    methods = [method for method in COMPARED if method in set(cells["method"])]
+    asked, parts = [(method, *place) for place in _places(models, readers) for method in methods], []
     members = test_sets(tasks, sorted(samples.index.unique("task")))
     for label in [label for label in SETS if label in members]:
         measured = cells[cells["test_set"] == label].dropna(subset="auroc").set_index(CELL)
@@ -96,7 +97,7 @@ def gains_chart(table: pd.DataFrame, baseline: str) -> alt.HConcatChart | None:
     scale = alt.Scale(domain=[min(0, *drawn["low"]), max(0, *drawn["high"])], nice=True)
     panels = [_panel(label, drawn, scale) for label in SETS if label in set(drawn["test_set"])]
     described = (
-        f"AUROC of {len(drawn)} cells less that of {style.inside(baseline)}, with 95 % intervals; "
+        f"AUROC of cells, {len(drawn)} in all, less that of {style.inside(baseline)}, with 95 % intervals; "
         "all values are in the table beneath."
     )
     # The last number of an axis is centred on its end, and may be wider than Vega thinks.

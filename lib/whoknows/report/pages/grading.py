@@ -3,6 +3,7 @@
 Estimators stay as they are, trained on the grid's own grades; only the grades of the answers that they score change.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,7 @@ IN_THE_RUN = GRADINGS | {
     "name": "the name before the first comma or bracket",
     "number": "the first number",
 }
+GIVEN = "the grades that came with them"
 
 
 def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
@@ -42,8 +44,9 @@ def grades(answers: dict[str, str], judged: str | None = None) -> pd.DataFrame:
 
     Returns:
         scored, question_id, task, split and columns of bool: each grading, of which judge is missing where it has no
-        verdict; in_the_run, how the run grades the answer; held, whether the question itself holds an accepted answer;
-        and echo, whether the answer holds such a one and is wrong, since that is no proof.
+        verdict; in_the_run, how the run grades the answer; given, whether its grade came with it instead; held, whether
+        the question itself holds an accepted answer; and echo, whether the answer holds such a one and is wrong, since
+        that is no proof.
 
     Raises:
         WhoknowsError: none of the files is there.
@@ -62,6 +65,7 @@ def _grades(frame: pd.DataFrame, verdicts: Path | None) -> pd.DataFrame:
     """What `grades` returns of one model's answers; judge is among it if the file of its verdicts is there."""
     how = [IN_THE_RUN[named(kind).split(" ")[0]] for kind in frame["kind"]]
     table = frame[["question_id", "task", "split"]].assign(contains=frame["correct"], in_the_run=how)
+    table["given"] = frame.get("given", False)
     is_open = (frame["kind"] == "open").to_numpy()
     exact, f1, holding, echoed = [], [], [], []
     for answer, question, gold in zip(frame["answer"], frame["question"], frame["gold"]):
@@ -97,8 +101,9 @@ def agreement(table: pd.DataFrame, tasks: list[dict]) -> pd.DataFrame:
 
 
 def heatmaps_under(
-    rows: pd.DataFrame, table: pd.DataFrame, models: list[str], tasks: list[dict], readers: list[str] | None = None
-) -> pd.DataFrame:
+    rows: pd.DataFrame, table: pd.DataFrame, models: list[str], tasks: list[dict], readers: list[str] | None = None,
+    methods: Sequence[str] = COMPARED,
+) -> pd.DataFrame:  # fmt: skip
     """The heatmaps' table, once for each grading of the test answers, with its description in the column grading.
 
     Answers that a grading does not have are left out of its cells.
@@ -110,7 +115,8 @@ def heatmaps_under(
         graded = graded.astype({"correct": bool})
         cells = measure(graded, by_task(graded, only_auroc=True), tasks)
         cells = cells.drop(columns=f"{POOLED}auroc")  # which would have no interval here
-        parts.append(heatmap_table(enough(cells), models, tasks, readers).assign(grading=GRADINGS[name]))
+        places = heatmap_table(enough(cells), models, tasks, readers, methods)
+        parts.append(places.assign(grading=GRADINGS[name]))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -151,11 +157,13 @@ def run_sentences(table: pd.DataFrame, tasks: list[dict]) -> str:
     """How the run has graded the test answers (`grades`) of each task, and which are graded in other ways here."""
     test, names = table[table["split"] == "test"], [task["name"] for task in tasks]
     of = test["task"].map({task: grid_task(task, names) or task for task in test["task"].unique()})
+    whose = test["scored"].where(test["given"], "")
     graded = [
-        f"the answers to {', '.join(f'`{task}`' for task in group.unique())} by {how}"
-        for how, group in of.groupby(test["in_the_run"], sort=False)
+        f"the answers {name and f'of {name} '}to {', '.join(f'`{task}`' for task in group.unique())} by {how}"
+        for (how, name), group in of.groupby([test["in_the_run"].mask(test["given"], GIVEN), whose], sort=False)
     ]
-    others = f" Only those graded by {OPEN} are graded in other ways here; all others keep the run's grades."
+    others = f" Only answers to questions that are graded by {OPEN} are graded in other ways here; "
+    others += "all others keep the run's grades."
     return f" The run has graded {'; '.join(graded)}.{others if {*test['in_the_run']} != {OPEN} else ''}"
 
 
@@ -174,9 +182,9 @@ def judged_sentences(table: pd.DataFrame) -> str:
 
 def held_sentences(grades: pd.DataFrame) -> str:
     """How many open questions hold an accepted answer, and how many answers hold only such a one, and so are wrong."""
-    test = grades[(grades["split"] == "test") & (grades["in_the_run"] == OPEN)]
+    test = grades[(grades["split"] == "test") & (grades["in_the_run"] == OPEN) & ~grades["given"]]
     if test.empty:
-        return "No test question is open, so that this does not apply here."
+        return "The run has graded no answer to an open test question, so that this does not apply here."
     held = test.drop_duplicates("question_id")["held"]
     echoes = test.groupby("scored", sort=False)["echo"].sum()
     by_model = " and ".join(f"{count:,} of {scored}" for scored, count in echoes.items())

@@ -41,7 +41,7 @@ SWITCHES = {
 def heatmaps_chart(
     table: pd.DataFrame, models: list[str], name: str, links: bool = False, untrained: pd.DataFrame | None = None
 ) -> alt.HConcatChart:
-    """Two heatmaps side by side, with switches for what the table holds more than one of, and one colour bar.
+    """One or two heatmaps side by side, with switches for what the table holds more than one of, and one colour bar.
 
     Args:
         table: reading, test_set, method, model, trained_on, any of `METRICS` (NaN where missing) and reason; n_right or

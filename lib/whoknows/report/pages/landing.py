@@ -32,9 +32,10 @@ OPEN = {IMPROVING, RELEASED, FEW, EXPLORATORY}  # verdicts that decide nothing
 
 
 def best_untrained(rows: pd.DataFrame, readers: list[str], tasks: list[dict]) -> str:
-    """The training-free method with the highest AUROC on validation, the mean over the models that read; "" if none.
+    """The training-free method with the highest AUROC on validation, the mean over the models that read.
 
-    Without validation answers that can tell, it is the answer likelihood. No test answer takes part in the choice.
+    It has one for every model of which any has one: methods are compared on the same models. No test answer takes part
+    in the choice. "" where no validation answers can tell.
     """
     plain = native_rows(rows[rows["method"].isin(TRAINING_FREE) & rows["scored"].isin(readers)])
     if plain.empty:
@@ -42,9 +43,8 @@ def best_untrained(rows: pd.DataFrame, readers: list[str], tasks: list[dict]) ->
     _, members = first_test_set(tasks, rows)
     held = plain[plain["split"] == "validation"].assign(split="test")  # the split that scores are of
     reached = scores.within_task(scores.by_task(held, only_auroc=True), members).groupby(["method", "scored"])["auroc"]
-    by_method = reached.mean().unstack().reindex(columns=readers).mean(axis=1, skipna=False).dropna()
-    usual = "likelihood" if "likelihood" in set(plain["method"]) else plain["method"].iloc[0]
-    return by_method.idxmax() if len(by_method) else usual
+    by_method = reached.mean().unstack().dropna(axis=1, how="all").mean(axis=1, skipna=False).dropna()
+    return by_method.idxmax() if len(by_method) else ""
 
 
 def comparisons(
@@ -146,7 +146,7 @@ def answer(table: pd.DataFrame, baseline: str, lead: str = "") -> str:
     """
     says = {kind: group.set_index("method")["says"] for kind, group in table.groupby("kind", sort=False)}
     if table.empty:
-        return '<p class="answer">Nothing can be compared yet.</p>'
+        return f'<p class="answer">{escape(" ".join(filter(None, [lead, "No difference could be tested."])))}</p>'
     parts = _helps(says.get(TRAINING, pd.Series(dtype=str)), baseline) if baseline else []
     parts += _elsewhere(table[table["kind"] == SHIFT]) if parts else []
     are_named = all(name in "".join(parts) for name in NAMED.values())

@@ -32,8 +32,11 @@ def best(table: pd.DataFrame) -> pd.DataFrame:
     return whole.loc[groups["validation_auroc"].idxmax()].reset_index(drop=True)
 
 
-def preferred(table: pd.DataFrame) -> str:
-    """A sentence for each reader: the learning rate that validation prefers, and whether the grid uses it."""
+def preferred(table: pd.DataFrame, models: list[str]) -> str:
+    """A sentence for each reader: the learning rate that validation prefers, and whether the grid uses it.
+
+    One more names the models of which the table has none.
+    """
     tried, sentences = best(table[table["method"] == "lora_prompt"]), []
     for reader, trainings in tried.groupby("reader", sort=False):
         whole = trainings[trainings["training_answers"] == trainings["training_answers"].max()]
@@ -43,14 +46,19 @@ def preferred(table: pd.DataFrame) -> str:
         lead = f"For {reader}, validation prefers the learning rate {first['learning_rate']:.3g} (AUROC {auroc})"
         other = f"but the grid uses {used['learning_rate']:.3g} ({grid_auroc})."
         sentences.append(f"{lead} among {len(whole)}, {'and the grid uses it.' if first['in_grid'] else other}")
+    if without := [model for model in models if model not in set(table["reader"])]:
+        why = "nothing can be learned from a model's own answers, or the stage did not finish"
+        sentences.append(f"There is no search of {' and '.join(without)}: {why}.")
     return " ".join(sentences)
 
 
-def search_curve(table: pd.DataFrame) -> alt.FacetChart:
+def search_curve(table: pd.DataFrame) -> alt.FacetChart | None:
     """AUROC on validation against seconds of training with all training answers, a line for each learning rate.
 
-    Each reader of what `search.run` returns has a panel, in which the probe is a point.
+    Each reader of what `search.run` returns has a panel, in which the probe is a point. None without any.
     """
+    if table.empty:
+        return None
     most = table.groupby("reader")["training_answers"].transform("max")
     drawn = table[table["training_answers"] == most].round({"seconds": 3, "epoch": 2, "validation_auroc": 4})
     rates = drawn["learning_rate"]
@@ -74,8 +82,13 @@ def search_curve(table: pd.DataFrame) -> alt.FacetChart:
     return finished(panels, "search", described + "and a point for the probe.")
 
 
-def sizes_chart(table: pd.DataFrame) -> alt.FacetChart:
-    """Best AUROC on validation by number of training answers, of both methods at the grid's settings, by reader."""
+def sizes_chart(table: pd.DataFrame) -> alt.FacetChart | None:
+    """Best AUROC on validation by number of training answers, of both methods at the grid's settings, by reader.
+
+    None without any.
+    """
+    if table.empty:
+        return None
     tried = best(table)
     rates = tried[tried["in_grid"]].set_index(["reader", "method"])["learning_rate"]
     lines = tried.itertuples()

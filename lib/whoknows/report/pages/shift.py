@@ -123,14 +123,15 @@ def transfer(
     cells["test_set"] = cells["test_set"].replace({"shift": shifted[0]} if len(shifted) == 1 else {})
     cells["learned"] = [learned[key] for key in zip(cells["scored"], cells["method"])]
     alone = [task for task in trained if task in learned.values()]
-    sides = {"scored": [*answers], "learned": [*alone, TOGETHER], "test_set": names}
+    whole = [TOGETHER] if (native["method"] == "probe").any() else []  # a grid may have no probe but these
+    sides = {"scored": [*answers], "learned": [*alone, *whole], "test_set": names}
     places = pd.MultiIndex.from_product(sides.values(), names=list(sides)).to_frame(index=False)
     table = places.merge(cells, "left", list(sides))
     absent = table.groupby(["scored", "learned"])["n"].transform("count") == 0
     counts = {scored: part.map(of_model[scored]).value_counts().to_dict() for scored, part in parts.items()}
     counts = {scored: of | {TOGETHER: sum(of.values())} for scored, of in counts.items()}
     asked = pd.Series([counts[of].get(task, 0) for of, task in zip(table["scored"], table["learned"])], table.index)
-    is_whole = (table["learned"] != TOGETHER) & (asked == asked.groupby(table["scored"]).transform("max"))
+    is_whole = (table["learned"] != TOGETHER) & (asked == [counts[of][TOGETHER] for of in table["scored"]])
     why = pd.Series(ABSENT, table.index).mask(is_whole, ONE_TASK).mask(asked == 0, UNTAUGHT)
     return table.assign(
         reader=own_reader(table["scored"], readers),
@@ -176,7 +177,8 @@ def shift_chart(table: pd.DataFrame) -> alt.Chart:
     chart = alt.layer(style.rule_at(0.5), style.interval_bars(base, "AUROC", style.WITHOUT_ZERO), points, data=drawn)
     chart = chart.properties(width=380, height=alt.Step(13, **{"for": "offset"}))
     shifts = table.loc[table["says"].notna(), "test_set"].nunique()
-    described = f"AUROC in-distribution and on {shifts} shifts, with intervals; all values are in the table beneath."
+    also = f" and on {shifts} shift{'s' * (shifts > 1)}" if shifts else ""
+    described = f"AUROC in-distribution{also}, with intervals; all values are in the table beneath."
     return style.finished(chart.facet(row=style.headed(drawn, "panel")), "shift", described)
 
 
@@ -301,8 +303,8 @@ def left_out_sentences(table: pd.DataFrame) -> str:
         return ""
     enough = table[table["n_rarer"] >= MIN_PER_CLASS].dropna(subset=["with_task", "without_task"])
     if enough.empty:
-        why = f"No task has the {MIN_PER_CLASS} right and as many wrong answers that it takes"
-        return f"{why} to tell what leaving it out of training costs."
+        why = f"None of the tasks that were left out here has the {MIN_PER_CLASS} right and as many wrong answers"
+        return f"{why} that it takes to tell what leaving it out of training costs."
     settled, few = enough[no_verdict(enough) == ""], len(table) - len(enough)
     if settled.empty:
         lead = "What leaving a task out of training costs is inconclusive"
