@@ -1,6 +1,7 @@
 """Work that was killed goes on where it was, and never with another work's parts."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -168,7 +169,10 @@ def test_rows_that_are_written_piece_by_piece_are_read_as_one_tensor(tmp_path, d
     pieces = [torch.randn(n, 3, 5).to(dtype) for n in sizes]
     others = {"ids": torch.arange(7, dtype=torch.int32), "first": torch.tensor(4)}
     path = tmp_path / "x.safetensors"
-    assert files.write_rows(path, "hidden", lambda: iter(pieces), others) == (sum(sizes), 3, 5)
+    about = {name: name for name in "abcdefgh"}
+    assert files.write_rows(path, "hidden", lambda: iter(pieces), others, about) == (sum(sizes), 3, 5)
+    written = json.dumps(about).encode()
+    assert files.read_metadata(path) == about and written in path.read_bytes(), "in the same order each time"
     tensors = files.read_safetensors(path)
     assert torch.equal(tensors.pop("hidden"), torch.cat(pieces)) and tensors.keys() == others.keys()
     assert all(torch.equal(tensors[name], others[name]) for name in others)

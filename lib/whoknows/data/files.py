@@ -127,14 +127,15 @@ def write_rows(
         shapes.append(piece.shape)
         size += piece.nbytes
     # The library writes the header, for no rows at all; then the rows are put in.
-    small = save((others or {}) | {name: piece[:0].contiguous()}, metadata)
+    small = save((others or {}) | {name: piece[:0].contiguous()})
     length = int.from_bytes(small[:8], "little")
     header, rest = json.loads(small[8 : 8 + length]), small[8 + length :]
     header[name] |= {
         "shape": (shape := (sum(part[0] for part in shapes), *shapes[0][1:])),
         "data_offsets": (len(rest), len(rest) + size),
     }
-    text = json.dumps(header).encode()
+    # The library would write metadata in another order each time.
+    text = json.dumps(({"__metadata__": metadata} if metadata else {}) | header).encode()
     text += b" " * (-len(text) % 8)  # the format wants the data aligned
     with _replacing(path) as temporary, open(temporary, "wb") as file:
         file.writelines([len(text).to_bytes(8, "little"), text, rest])
