@@ -139,9 +139,10 @@ HTML(controls.learning_curve_html(curve))
 # ## Layer, penalty and training answers together
 #
 # In a run with a sweep, the switches change the heatmap and both curves. At first they show what validation chooses of
-# all layers, which is the report's probe if the grid tries all of them. The values are AUROC within task on in-distribution test answers, with the first seed. They
-# are here to look at: choosing the best of them would be selection on test answers. The AUROC on validation, by which
-# the report's probes choose, is in the tooltip and in the table.
+# all layers, which is the report's probe if the grid tries all of them. The values are AUROC within task on
+# in-distribution test answers, with the first seed. They are here to look at: choosing the best of them would be
+# selection on test answers. The AUROC on validation, by which the report's probes choose, is in the tooltip and in the
+# table.
 
 # %% tags=["remove-input"]
 sweep = layers.read(sweeps, models, readers)

@@ -9,9 +9,9 @@
 # %% [markdown]
 # # Can a language model tell when an answer is wrong?
 #
-# Its own answers, or another model's? Language models answered real questions, and each answer was graded. Estimators of
-# confidence, of one or two kinds, were then trained on the grades. A **probe** is a classifier on a model's hidden
-# states. **LoRA + Prompt** is the model itself, fine-tuned to say whether an answer is correct.
+# Its own answers, or another model's? Language models answered real questions, and each answer was graded. Estimators
+# of confidence were then trained on the grades. A **probe** is a classifier on a model's hidden states.
+# **LoRA + Prompt** is the model itself, fine-tuned to say whether an answer is correct.
 
 # %% tags=["parameters"]
 # Needs all rows and answers, and the estimators' cards; no language model is loaded.
