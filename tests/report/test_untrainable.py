@@ -32,7 +32,7 @@ def run(tmp_path_factory):
                 card.parent.mkdir(parents=True, exist_ok=True)
                 card.write_text(json.dumps(names | {"untrained": WHY}))
     control = {"method": "lora_prompt_without_cities", "reader": "ash", "trained_on": "birch", "seed": 0}
-    card = folder / "estimators/lora/without_cities/ash/seed0/lora_prompt_without_cities.json"
+    card = folder / "estimators/lora_prompt_without_cities/ash/lora_prompt_without_cities.json"
     card.parent.mkdir(parents=True)
     card.write_text(json.dumps(control | {"untrained": WHY}))
     return folder
@@ -51,10 +51,9 @@ def test_a_page_of_results_shows_the_others(page, name):
         assert any(isinstance(text, str) and text.endswith(SAID) for text in shown)
 
 
-def test_a_control_that_was_not_trained_is_named_on_its_own_page(run):
-    said = plateau.elsewhere(run / "estimators/lora", NO_ROWS).strip()
-    what = "on the answers of birch, seed 0, for the control `lora_prompt_without_cities`"
-    assert said == f"**Nothing could be trained** {what}: {WHY}."
+def test_a_control_that_was_not_trained_says_so_on_its_own_page(run):
+    said = plateau.elsewhere(run / "estimators/lora_prompt_without_cities", NO_ROWS).strip()
+    assert said == f"**Nothing could be trained** on the answers of birch, seed 0: {WHY}."
 
 
 @pytest.mark.parametrize("method", ["probe", "lora_prompt"])

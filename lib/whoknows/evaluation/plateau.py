@@ -13,7 +13,6 @@ from pathlib import Path
 import pandas as pd
 
 from whoknows.data import files
-from whoknows.data.methods import TRAINED
 
 TOLERANCE = 0.005  # AUROC on validation; a curve whose end rises by no more has reached its plateau
 MARK = "↗"
@@ -54,24 +53,20 @@ def elsewhere(folder: Path | str, rows: pd.DataFrame) -> str:
     `origin` of a card has the name under which others released it, `untrained` why there is none. The rows are those
     that there are; beside them, controls that could not be trained are not named.
     """
-    every, scored = cards(folder).values(), {*rows["scored"]}
-    there = {*rows[ESTIMATOR].itertuples(index=False, name=None)}
-    listed = [card for card in every if tuple(card[name] for name in ESTIMATOR) in there]
-    asked = [card for card in every if rows.empty or (card["method"] in TRAINED and card["trained_on"] in scored)]
+    there, scored = {*rows[ESTIMATOR].itertuples(index=False, name=None)}, {*rows["scored"]}
+    every = cards(folder)
+    listed = [card for card in every.values() if tuple(card[name] for name in ESTIMATOR) in there]
+    # An estimator of the heatmaps has a folder for each seed, a control has none.
+    trained = [card for path, card in every.items() if path.parent.name == f"seed{card['seed']}"]
+    asked = [*every.values()] if rows.empty else [card for card in trained if card["trained_on"] in scored]
     return _untrained(asked) + _released(listed)
 
 
 def _untrained(cards: list[dict]) -> str:
     empty = [card for card in cards if "untrained" in card]
-    why = {
-        (card["trained_on"], card["seed"], _control(card), re.sub("[^a-z ]", "-", card["untrained"])) for card in empty
-    }
-    parts = [f"of {name}, seed {seed}{control}: {reason}" for name, seed, control, reason in sorted(why)]
+    why = {(card["trained_on"], card["seed"], re.sub("[^a-z ]", "-", card["untrained"])) for card in empty}
+    parts = [f"of {name}, seed {seed}: {reason}" for name, seed, reason in sorted(why)]
     return f"\n\n**Nothing could be trained** on the answers {'; '.join(parts)}." if parts else ""
-
-
-def _control(card: dict) -> str:
-    return "" if card["method"] in TRAINED else f", for the control `{card['method']}`"
 
 
 def _released(cards: list[dict]) -> str:
