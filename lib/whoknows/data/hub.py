@@ -95,8 +95,8 @@ def _of_split(key: str, name: str, listed: list[str], config: str | None, split:
     for path in sorted(path for path in listed if path.endswith(ENDINGS)):
         *folders, file = path.split("/")
         is_wanted = split in folders or re.match(rf"{re.escape(split)}[-.]", file)
-        own = folders[-1] if folders and file[0].isdecimal() else re.split("[-.]", file)[0]
-        theirs = split if is_wanted else own
+        named = folders[-1] if folders and file[0].isdecimal() else re.split("[-.]", file)[0]
+        theirs = split if is_wanted else named
         its_config = "/".join(folder for folder in folders if folder != theirs)
         by_config.setdefault(its_config, {}).setdefault(theirs, []).append(path)
     only = by_config if len(by_config) == 1 else ()

@@ -96,9 +96,9 @@ def _render(tokenizer, day: str, thinking: bool, turns: int = 3) -> str:
     clock = date.fromisoformat(day).strftime
     # The compiled template is cached and used below; a function cannot be passed as an argument.
     chat_template_utils._compile_jinja_template(tokenizer.get_chat_template()).globals["strftime_now"] = clock
-    said = [{"role": role, "content": text} for role, text in (("user", USER), ("assistant", REPLY), ("user", AGAIN))]
+    spoken = [{"role": role, "content": text} for role, text in (("user", USER), ("assistant", REPLY), ("user", AGAIN))]
     variables = {"date_string": clock("%d %b %Y"), "enable_thinking": thinking, "thinking": thinking}
-    return tokenizer.apply_chat_template(said[:turns], tokenize=False, add_generation_prompt=True, **variables)
+    return tokenizer.apply_chat_template(spoken[:turns], tokenize=False, add_generation_prompt=True, **variables)
 
 
 def as_choice(question: str, choices: list[str], gold: str) -> tuple[str, list[str]]:

@@ -71,14 +71,14 @@ def advice(questions: pd.DataFrame) -> list[str]:
     asked = questions[is_open]
     inside = sum(any(held(name, text) for name in gold) for gold, text in zip(asked["gold"], asked["question"]))
     part = "which is part of it: only the column answers is split at bars"
-    found = {
+    counts = {
         f"have an accepted answer with a |, {part}": barred,
         f"have an accepted answer with a ;, {part}": parted,
         "have an accepted answer of several lines, which is one; in the column answers a | parts several": broken,
         "hold an accepted answer in their first line, so an answer with other words of it is wrong; "
         "grading: exact or choice is without this rule": inside,
     }
-    sentences = [f"{count:,} questions {what}." for what, count in found.items() if count]
+    sentences = [f"{count:,} questions {what}." for what, count in counts.items() if count]
     by_words = golds[is_open | (questions["kind"] == GRADINGS["exact"])]
     numbers = by_words.map(lambda gold: all(map(_is_numeral, gold)))
     if numbers.mean() > 0.5:

@@ -50,8 +50,8 @@ def load_hidden(folder: str, reader: str, scored: str, answers: pd.DataFrame, po
         raise WhoknowsError(
             f"{path} holds {len(hidden)} answers where there are {len(answers)}: delete it and run make book again"
         )
-    said = files.read_metadata(path)
-    if "reader" in said and said != whose(reader, answers, position):
-        what = f"{said['reader']}, not {reader}" if said["reader"] != reader else "other answers to these questions"
+    header = files.read_metadata(path)
+    if "reader" in header and header != whose(reader, answers, position):
+        what = f"{header['reader']}, not {reader}" if header["reader"] != reader else "other answers to these questions"
         raise WhoknowsError(f"{path} holds hidden states of {what}: extract those of {reader} and these answers anew")
     return hidden

@@ -31,6 +31,7 @@ def adapt(reader: Reader, settings: dict) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     linear = {part: path for block in blocks[first:] for path, part in block.named_modules() if is_linear(part)}
+    asked = {part: path for part, path in linear.items() if path.rpartition(".")[2] in chosen}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # what PEFT does that the next transformers does not allow
         warnings.filterwarnings("ignore", "fan_in_fan_out")  # PEFT sees by itself which way a matrix is stored
@@ -43,11 +44,15 @@ def adapt(reader: Reader, settings: dict) -> nn.Module:
             ) from None
     for block in blocks[:first]:
         block.requires_grad_(False)  # PEFT adapts the experts of all blocks, where they are one module
+    _warn_of_others(model, asked, name)
+    return model
+
+
+def _warn_of_others(model: nn.Module, asked: dict[nn.Module, str], name: str) -> None:
+    """Names the modules that were to get adapters and have none."""
     adapted = {part.get_base_layer() for part in model.modules() if isinstance(part, BaseTunerLayer)}
-    of_these = {part: path for part, path in linear.items() if path.rpartition(".")[2] in chosen}
-    if without := dict.fromkeys(path for part, path in of_these.items() if part not in adapted):
+    if without := dict.fromkeys(path for part, path in asked.items() if part not in adapted):
         warnings.warn(
             f"{name}: no adapters on {', '.join(without)}, since PEFT takes these names for those of the experts",
-            stacklevel=2,
+            stacklevel=3,
         )
-    return model

@@ -213,15 +213,20 @@ def check(source: str, template: dict | None = None) -> Reader | None:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, **OWN_CODE)
     reader = Reader(model, tokenizer, _words(source, tokenizer, template))
+    _check_tokens(reader, source)
+    return reader
+
+
+def _check_tokens(reader: Reader, source: str) -> None:
+    """Raises unless texts have tokens that the model has embeddings for, and line ends are among them."""
     texts = [reader.start(), reader.question(printable), reader.answer(""), reader.query, list(reader.choices)]
-    if not LINE_END.search(tokenizer.decode(reader.encode("\n"))):
+    if not LINE_END.search(reader.tokenizer.decode(reader.encode("\n"))):
         raise WhoknowsError(
             f"models: the tokenizer of {source} keeps no line ends, at which an answer ends; use another model"
         )
-    rows = model.get_input_embeddings().weight.shape[0]
+    rows = reader.model.get_input_embeddings().weight.shape[0]
     if max(chain(*texts)) >= rows:
         raise WhoknowsError(
             f"models: the tokenizer of {source} has more tokens than the model has embeddings ({rows}); "
             "put the model's own tokenizer beside it, or use another model"
         )
-    return reader

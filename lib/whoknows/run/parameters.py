@@ -56,9 +56,9 @@ def check(values: dict, origin: str) -> None:
             continue
         value = _as_of_a_grid(values["tasks"]) if name == "tasks" else values[name]
         path, is_item, _ = place.partition("[0]")
-        said = reduce(lambda inner, key: {key: inner}, reversed(path.split(".")), [value] if is_item else value)
+        given = reduce(lambda inner, key: {key: inner}, reversed(path.split(".")), [value] if is_item else value)
         try:
-            build(SMALLEST | said)
+            build(SMALLEST | given)
         except WhoknowsError as error:
             raise WhoknowsError(f"{origin}{str(error).replace(f'`{place}', f'`{name}')}") from None
 
